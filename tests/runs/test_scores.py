@@ -4,8 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from scipy.stats import norm
 
 import mvae
+from mvae.runs.answers import scores
+from tests.modality.test_columns import Exact, linear_gaussian
 from tests.patients import FEW, patients
 
 pd = pytest.importorskip("pandas")
@@ -78,3 +82,30 @@ def test_log_p_of_many_values_given_nothing_is_that_of_the_row(
     assert found["log p(narrow | rest)"].isna().all()
     again = model.score(alone.iloc[::-1]).iloc[::-1]
     np.testing.assert_allclose(found, again, atol=1e-4)
+
+
+def test_log_p_of_each_of_many_values_matches_the_closed_form() -> None:
+    """More columns than blocks, some of them missing, some copies of others, and one row full of outliers."""
+    torch.manual_seed(0)
+    w, sd = torch.randn(100, 3).double() / 2, torch.rand(100).double() + 0.5
+    w[40:80] = w[:40]  # as informative as their copies, which most blocks hold together
+    model = linear_gaussian(w, sd, Exact(w, sd.square()))
+    x = torch.randn(12, 3).double() @ w.T + sd * torch.randn(12, 100).double()
+    x[5, ::7] += 3.0
+    observed = torch.rand(12, 100) < 0.8
+    total, parts = scores(model, {"x": x.numpy()}, {"x": observed.numpy()}, samples=400)
+    assert np.isfinite(total).all()
+    found = np.stack([parts[f"x{i}"] for i in range(100)], 1)
+    assert (np.isnan(found) == ~observed.numpy()).all()
+    errors = []
+    for row, place in observed.nonzero().tolist():
+        rest = observed[row].clone()
+        rest[place] = False
+        of, given = w[place], w[rest]
+        precision = torch.eye(3).double() + given.T @ torch.diag(sd[rest] ** -2) @ given
+        mean = of @ torch.linalg.solve(precision, given.T @ (x[row, rest] / sd[rest].square()))
+        variance = of @ torch.linalg.solve(precision, of) + sd[place].square()
+        expected = norm.logpdf(x[row, place].item(), mean.item(), variance.sqrt().item())
+        errors.append(found[row, place] - expected)
+    assert abs(np.mean(errors)) < 0.02
+    assert np.std(errors) < 0.05

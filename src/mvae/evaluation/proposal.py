@@ -118,7 +118,7 @@ def average(
     return (weight * values).sum(0)  # torch.einsum would process each row by itself
 
 
-def truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples rows"]:
+def truncated(log_w: Float[Tensor, "samples *rows"]) -> Float[Tensor, "samples *rows"]:
     """Weights that sum to 1, after truncation at √samples times their mean.
 
     If no sample explains a row (its log p overflows), all weigh the same: then the answer is the encoder's.

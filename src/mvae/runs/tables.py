@@ -202,7 +202,6 @@ class TableModel:
 
         Parts are the modalities, or the columns of a single modality. Densities of rows with different missing
         columns are not comparable: compare rows with the same ones, and a part with that part's median over rows.
-        For the columns of a single modality, time grows with the square of their number.
 
         Args:
             data: the rows.
