@@ -22,9 +22,9 @@ def defaults_for(table: Table) -> dict[str, Any]:
 
     One modality is trained with the importance-weighted bound (Burda et al. 2016), which is what the MMVAE of one
     modality maximises; several modalities are trained with the MVAE. Modalities of columns get perceptrons. Tables
-    below 1,000 rows get one hidden layer, weight decay, and smaller and more steps; from 200 rows on, their encoders
-    start from the posterior of a linear model (``linear_start``). For larger tables the learning rate decays over the
-    last half of the epochs. Training stops early: the epochs are an upper bound.
+    below 1,000 rows get one hidden layer, and smaller and more steps; from 200 rows on, their encoders start from the
+    posterior of a linear model (``linear_start``), and below, weights decay. For larger tables the learning rate decays
+    over the last half of the epochs. Training stops early: the epochs are an upper bound.
     These choices were made on validation cells and on masks that are in no table of results
     (docs/research/tables-with-holes-tuning.md).
 
@@ -40,13 +40,14 @@ def defaults_for(table: Table) -> dict[str, Any]:
         raise SettingsError("no rows to learn from")
     small = rows < SMALL
     flat = [name for name, column in table.columns.items() if holds_fields(column)]
+    linear = small and rows >= LINEAR_FROM and bool(flat)
     words = [name for name, c in table.columns.items() if c.ndim == 2 and name not in flat]
     network = {"network": "mlp", "hidden": [256] if small else [128, 128]}
     modality: dict[str, Any] = {"encoder": network, "decoder": network}
     reader = {"network": "lstm", "embedding": 64, "hidden": 128}
     modalities = {name: dict(modality) for name in flat}
     modalities |= {name: {"encoder": reader, "decoder": reader} for name in words}
-    for name in flat if LINEAR_FROM <= rows < SMALL else ():
+    for name in flat if linear else ():
         modalities[name]["linear_start"] = True
     batch = min(1024, max(64, 2 ** round(math.log2(max(1, rows / 50)))))
     epochs = max(5, min(EPOCHS * (LONGER if small else 1), round(STEPS * batch / rows)))
@@ -57,7 +58,10 @@ def defaults_for(table: Table) -> dict[str, Any]:
         # Few validation rows are noisy, and the objective often stands still until the learning rate falls.
         "patience": max(5, epochs // (3 if small else 2)),
     }
-    training |= {"optimizer": "adamw", "weight_decay": 0.1} if small else {"decay_epochs": epochs // 2}
+    if not small:
+        training["decay_epochs"] = epochs // 2
+    elif not linear:  # with a linear start, decay would only weaken associations
+        training |= {"optimizer": "adamw", "weight_decay": 0.1}
     wide = not small and sum(math.prod(table.columns[name].shape[1:]) for name in flat) > MANY
     alone = len(table.names) == 1
     return {
