@@ -86,8 +86,17 @@ def test_unconditional_coherence_is_the_rate_of_agreement(model: MVAE) -> None:
     """a and b return z ~ N(0, 1) and c returns 0, so they agree where z < ½."""
     expected = 0.5 * (1 + math.erf(0.5 / math.sqrt(2)))
     found = unconditional_coherence(model, CLASSIFIERS, 4000)
-    assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 4000))
-    assert unconditional_coherence(model, dict.fromkeys("ab", nearest), 100) == 1
+    assert found.share == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 4000))
+    assert found.largest == 1  # c is always 0
+
+
+def test_the_largest_class_among_agreeing_draws_shows_collapse(model: MVAE) -> None:
+    """a and b are equal: the classes are those of z ~ N(0, 1)."""
+    found = unconditional_coherence(model, dict.fromkeys("ab", nearest), 4000)
+    assert found.share == 1
+    assert found.largest == pytest.approx(0.5 * (1 + math.erf(0.5 / math.sqrt(2))), abs=0.03)
+    never = {"a": nearest, "b": lambda x: nearest(x).roll(1, -1)}
+    assert math.isnan(unconditional_coherence(model, never, 100).largest)
 
 
 def test_linear_accuracy_equals_that_of_a_regression_on_the_values(model: MVAE) -> None:

@@ -4,9 +4,12 @@ The benchmarks of multimodal VAEs report it for every number of given modalities
 classifiers will do; compare each number with their own accuracy, which bounds it.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from mvae.evaluation.rows import given_part, labels_of, rows_with
 from mvae.models.base import MultimodalVAE
 from mvae.models.inputs import Data
 
-__all__ = ["Coherence", "Subset", "coherence_by_number", "subsets_of", "unconditional_coherence"]
+__all__ = ["Agreement", "Coherence", "Subset", "coherence_by_number", "subsets_of", "unconditional_coherence"]
 
 Subset = tuple[str, ...]
 Classifier = Callable[[Tensor], Tensor]
@@ -50,6 +53,18 @@ class Coherence:
         numbers = sorted({len(given) for given, _ in self.shares})
         found = {n: [share for (given, _), share in self.shares.items() if len(given) == n] for n in numbers}
         return {n: sum(own) / len(own) for n, own in found.items()}
+
+
+class Agreement(NamedTuple):
+    """How coherent draws from the prior are.
+
+    Attributes:
+        share: the share of draws in which all modalities show the same class.
+        largest: the share of the most frequent class among these; 1 if all show the same one, NaN if there are none.
+    """
+
+    share: float
+    largest: float
 
 
 @torch.no_grad()
@@ -105,10 +120,11 @@ def coherence_by_number(
 @torch.no_grad()
 def unconditional_coherence(
     model: MultimodalVAE, classifiers: Mapping[str, Classifier], n: int = 1000, seed: int = 0
-) -> float:
-    """The share of n draws of z ~ p(z) in which all modalities show the same class, by E[x | z] of each.
+) -> Agreement:
+    """How many of n draws of z ~ p(z) show the same class in all modalities, by E[x | z] of each.
 
-    If a prior was fitted (`mvae.models.prior`), z is drawn from it.
+    If a prior was fitted (`mvae.models.prior`), z is drawn from it. A model whose samples all look alike agrees with
+    itself: so look at the largest class, too.
 
     Raises:
         QueryError: classifiers of fewer than two modalities, an unknown one, or n < 1.
@@ -117,12 +133,12 @@ def unconditional_coherence(
     model.require_known(list(classifiers), "classifiers")
     if len(classifiers) < 2:
         raise QueryError("coherence is between modalities: give the classifiers of two at least")
-    generator, agreed = torch.Generator(model.device).manual_seed(seed), 0
+    generator, agreed = torch.Generator(model.device).manual_seed(seed), Counter[int]()
     for start in range(0, n, ROWS):
         drawn = model.generate(None, list(classifiers), min(ROWS, n - start), mean=True, generator=generator)
         seen = torch.stack([classifier(drawn[name][:, 0]).argmax(-1).cpu() for name, classifier in classifiers.items()])
-        agreed += int((seen == seen[0]).all(0).sum())
-    return agreed / n
+        agreed.update(seen[0, (seen == seen[0]).all(0)].tolist())
+    return Agreement(agreed.total() / n, max(agreed.values()) / agreed.total() if agreed else math.nan)
 
 
 def subsets_of(names: Sequence[str], number: int, seed: int = 0) -> list[Subset]:

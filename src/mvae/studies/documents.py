@@ -10,13 +10,13 @@ from statistics import mean
 
 from mvae.paper.readme import Table, fill_documents, in_columns, table_of
 from mvae.paper.results import RowDict
-from mvae.studies.polymnist_measures import FITTED, FLOW
+from mvae.studies.polymnist_measures import FITTED, FLOW, LARGEST
 from mvae.studies.polymnist_show import CLASSIFIERS, COLUMNS, numbers_of_runs, published
 from mvae.studies.table_sets import SETS, SKLEARN
 from mvae.studies.tables import NEIGHBOURS, NO_COPIES
 
 BESIDE = ("mean", "kNN", "iterated ridge", "ridge with draws", "iterated trees", "miceforest")
-SHARES = COLUMNS | {"0 flow": f"unconditional coherence{FLOW}"}
+SHARES = COLUMNS | {"0 flow": f"unconditional coherence{FLOW}", "0 largest": LARGEST}
 LIKELIHOODS = tuple(f"log p(x){suffix}" for suffix in ("", FITTED, FLOW))
 
 

@@ -21,6 +21,7 @@ from mvae.runs.run import Run
 LABEL = "label"
 COMPONENTS = 20  # of the fitted prior, at most: two for each digit
 FITTED, FLOW = ", fitted prior", ", flow prior"  # suffixes of metrics' names; N(0, I) has none
+LARGEST = "largest class of unconditional coherence"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def of_priors(run: Run, classifiers: dict[str, ImageClassifier], spend: Spend) -
         if how:
             model.prior = fit_prior(model, fitted, how["prior"], components=components, epochs=spend.flow_epochs)
         agreed = unconditional_coherence(model, classifiers, spend.test_rows)
-        yield Measure(f"unconditional coherence{suffix}", agreed, spend.test_rows, how=how)
+        yield Measure(f"unconditional coherence{suffix}", agreed.share, spend.test_rows, how=how)
+        if agreed.share:
+            yield Measure(f"{LARGEST}{suffix}", agreed.largest, round(agreed.share * spend.test_rows), how=how)
         distances = [frechet_to_data(model, _features(classifiers[name]), test, name) for name in model.names]
         distance = sum(distances) / len(distances)
         yield Measure(f"Fréchet distance{suffix}", distance, len(test), how=how | _FEATURES)
