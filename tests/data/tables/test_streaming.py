@@ -12,6 +12,7 @@ import mvae
 from mvae.data.tables import frames, tensors
 from mvae.data.tables.describe import describe
 from mvae.data.tables.frames import Frames
+from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.data.tables.tensors import encoded_parts
 from mvae.data.tables.writing import write_frames
@@ -90,3 +91,19 @@ def test_integers_that_arrow_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a typed file cannot hold these cells"):
         write_frames(tmp_path / "x.parquet", iter([pd.DataFrame({"x": [2**70, None, 1]}, dtype=object)]))
     assert not list(tmp_path.iterdir())
+
+
+def test_reading_parquet_needs_the_memory_of_a_part_and_not_of_the_file(tmp_path: Path) -> None:
+    """PyArrow's own buffers count, too."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    group, groups = 20_000, 40
+    part = arrow.table({name: np.random.default_rng(0).normal(size=group) for name in "abcd"})
+    with parquet.ParquetWriter(tmp_path / "x.parquet", part.schema, use_dictionary=False) as file:
+        for _ in range(groups):
+            file.write_table(part)
+    rows, before, most = 0, arrow.total_allocated_bytes(), 0
+    for batch in open_table(tmp_path / "x.parquet").read(5_000):
+        rows += len(batch)
+        most = max(most, arrow.total_allocated_bytes() - before)
+    assert rows == group * groups
+    assert most < part.nbytes * groups / 4

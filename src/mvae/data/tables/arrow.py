@@ -24,7 +24,7 @@ def read_parquet(path: Path) -> Frames:
     parquet = require_extra("pyarrow.parquet", "tables", "Parquet files")
 
     def batches(rows: int) -> Iterator[Any]:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, pre_buffer=False) as file:  # its buffers would grow to the size of the file
             yield from file.iter_batches(batch_size=rows)
 
     def schema() -> Any:
