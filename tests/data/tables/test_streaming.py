@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import mvae
-from mvae.data.tables import frames, tensors
+from mvae.data import columns
+from mvae.data.tables import frames
 from mvae.data.tables.describe import describe
 from mvae.data.tables.frames import Frames
+from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.data.tables.tensors import encoded_parts
 from mvae.data.tables.writing import write_frames
@@ -59,7 +61,7 @@ def test_few_parts_are_alive_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_large_columns_are_memory_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensors, "LARGE", 1_000)  # bytes
+    monkeypatch.setattr(columns, "LARGE", 1_000)  # bytes
     monkeypatch.setattr(frames, "CELLS", AT_ONCE * len(NAMES))
     table = endless(weakref.WeakSet[Any](), [0])
     schema = TableSchema.learn(table)
@@ -90,3 +92,17 @@ def test_integers_that_arrow_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a typed file cannot hold these cells"):
         write_frames(tmp_path / "x.parquet", iter([pd.DataFrame({"x": [2**70, None, 1]}, dtype=object)]))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("groups", [1, 40])
+def test_little_of_a_parquet_file_is_in_memory_at_a_time(tmp_path: Path, groups: int) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    x = np.random.default_rng(0).normal(size=(10, 400_000))  # 32 MB
+    table = arrow.table({f"x{i}": row for i, row in enumerate(x)})
+    parquet.write_table(table, tmp_path / "x.parquet", row_group_size=400_000 // groups, use_dictionary=False)
+    del table
+    before, most = arrow.total_allocated_bytes(), 0
+    for part in open_table(tmp_path / "x.parquet").chunks(10_000):
+        most = max(most, arrow.total_allocated_bytes() - before)
+        assert len(part) == 10_000
+    assert most < 20e6
