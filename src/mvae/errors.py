@@ -17,6 +17,7 @@ __all__ = [
     "TrainingError",
     "UserError",
     "abridged",
+    "listed",
     "nearest",
     "no_file",
     "out_of_memory",
@@ -104,6 +105,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     folded = {other.casefold(): other for other in reversed(list(known))}
     found = difflib.get_close_matches(name.casefold(), list(folded), 1)
     return f" (did you mean {folded[found[0]]!r}?)" if found else ""
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names for a message: all, or the first ten.
+
+    >>> listed(["hb", "crp"]), listed(range(500))
+    ('hb, crp', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 490 more')
+    """
+    found = list(map(str, names))
+    return ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
 
 
 def no_file(path: str | os.PathLike[str]) -> str:

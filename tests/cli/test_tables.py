@@ -250,6 +250,15 @@ def test_inf_and_nan_may_mean_missing(tmp_path: Path) -> None:
         assert mvae("describe", source, "--missing", "inf", "-o", tmp_path / "run.toml").code == 0
 
 
+def test_describing_an_npz_suggests_a_declaration_because_train_makes_each_array_a_modality(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", labs=np.random.default_rng(0).normal(size=(30, 2)), sick=np.arange(30) % 2)
+    assert mvae("describe", tmp_path / "x.npz").out.endswith(
+        f"try next: mvae describe {tmp_path / 'x.npz'} -o run.toml\n"
+    )
+    done = mvae("describe", tmp_path / "x.npz", "-o", tmp_path / "run.toml")
+    assert done.out.endswith(f"try next: mvae train {tmp_path / 'run.toml'}\n")
+
+
 def test_describe_suggests_a_declaration_for_an_unusable_column(tmp_path: Path) -> None:
     pd.DataFrame({"t": pd.to_timedelta(range(30), unit="s"), "x": np.arange(30) ** 0.5}).to_parquet(
         tmp_path / "x.parquet"

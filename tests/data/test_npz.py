@@ -165,3 +165,10 @@ def test_a_large_uncompressed_array_is_memory_mapped(
         read_npz(tmp_path / "some.npz")
     np.savez_compressed(tmp_path / "small.npz", **arrays)
     assert type(read_npz(tmp_path / "small.npz")[0]["x"]) is np.ndarray
+
+
+def test_a_sparse_matrix_of_scipy_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    sparse.save_npz(tmp_path / "rna.npz", sparse.csr_matrix(np.eye(3)))
+    with pytest.raises(DataError, match=r"rna\.npz is a sparse matrix of SciPy: .*scipy\.sparse\.load_npz"):
+        read_npz(tmp_path / "rna.npz")

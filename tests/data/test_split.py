@@ -1,6 +1,7 @@
 """Random splits: every row is in exactly one part, and the seed alone decides which."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mvae.data.split import split
+from mvae.data import columns
+from mvae.data import split as splits
+from mvae.data.split import encoded_split, split
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 
@@ -51,3 +54,25 @@ def test_every_row_is_equally_likely_to_be_a_test_row() -> None:
 def test_impossible_splits_are_refused(rows: int, fractions: tuple[float, float], error, says: str) -> None:
     with pytest.raises(error, match=re.escape(says)):
         split(Table({"x": np.arange(rows)}), *fractions)
+
+
+def test_an_invalid_value_is_named_by_its_row_in_the_data() -> None:
+    for row in range(20):
+        x = np.arange(40).reshape(20, 2)
+        x[row, 1] = -7
+        with pytest.raises(DataError, match=rf"column 'x', row {row}: -7 does not fit"):
+            encoded_split({"x": x}, kinds={"x": "count"})
+
+
+def test_rows_of_a_large_mapped_column_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).integers(0, 9, (2000, 3, 2), np.int32)
+    np.save(tmp_path / "x.npy", x)
+    mapped, has = np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(2000) % 3 > 0
+    monkeypatch.setattr(columns, "LARGE", 10_000)
+    monkeypatch.setattr(splits, "AT_ONCE", 1_000)
+    data = split(Table({"x": mapped, "row": np.arange(2000)}, {"x": has}))
+    for part, kind in ((data.train, np.memmap), (data.test, np.ndarray)):
+        rows = np.asarray(part["row"])
+        assert type(part["x"]) is kind
+        assert np.array_equal(np.asarray(part["x"]), x[rows])
+        assert np.array_equal(part.has("x"), has[rows])

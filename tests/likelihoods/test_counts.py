@@ -1,5 +1,9 @@
 """Count likelihoods compared with SciPy and exact arithmetic, for tiny to huge counts, rates and dispersions."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import mpmath
 import numpy as np
 import pytest
@@ -267,3 +271,19 @@ def test_count_model_learns_and_survives_saving(tmp_path) -> None:
     mvae.save(model, tmp_path / "m.mvae")
     again = mvae.load(tmp_path / "m.mvae", build())
     torch.testing.assert_close(again.predict({"group": torch.tensor([0, 1])}, of="rna"), means)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_fitting_base_rates_takes_little_memory(tmp_path: Path) -> None:
+    np.lib.format.open_memmap(tmp_path / "rna.npy", "w+", np.uint8, (200_000, 1_000))  # 1.6 GB in float64
+    code = f"""
+import numpy as np, mvae
+def memory(): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+table = mvae.Table({{"rna": np.load({str(tmp_path / "rna.npy")!r}, mmap_mode="r")}})
+family, before = mvae.likelihoods.NegativeBinomial(1_000, exposure=True), memory()
+family.fit(table, "rna")
+assert family.fitted
+print((memory() - before) // 1024)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 400  # MB

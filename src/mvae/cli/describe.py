@@ -38,7 +38,8 @@ def describe(
 ) -> None:
     """Describe a table: each column's kind and why, which columns are missing together, and what looks like a mistake.
 
-    FILES are CSV, TSV, Parquet, Arrow, Excel or .npz; several are joined by --key.
+    FILES are CSV, TSV, Parquet, Arrow, Excel or .npz; several are joined by --key. The arrays of an .npz become the
+    columns of one table; mvae train FILE.npz makes each array a modality instead.
 
     \b
     Example:  mvae describe patients.csv -o run.toml
@@ -70,8 +71,10 @@ def describe(
         click.echo(f"picture: {picture}")
     words = [str(output)] if output else [*map(str, files), *(("--key", key) if key else ())]
     words += [] if output else [word for cell in missing for word in ("--missing", cell)]
-    troubled = output is None and any(column.problem for column in found.columns)  # a declaration leaves these out
-    words = ["describe", *words, "-o", "run.toml"] if troubled else ["train", *words]
+    troubled = any(column.problem for column in found.columns)  # a declaration leaves these out
+    arrays = any(file.suffix.lower() == ".npz" for file in files)  # without one, each array is a modality
+    declare = output is None and (troubled or arrays)
+    words = ["describe", *words, "-o", "run.toml"] if declare else ["train", *words]
     click.echo(f"try next: mvae {shlex.join(words)}")
 
 

@@ -1,6 +1,8 @@
 """Conversion of NumPy, pandas and PyTorch arrays and plain lists to columns, all by one rule."""
 
+import math
 import mmap
+import tempfile
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,9 +13,11 @@ from torch import Tensor
 from mvae.data.sparse import SparseRows
 from mvae.errors import DataError
 
-__all__ = ["Column", "Frame", "Values", "as_column", "as_mask", "as_tensor", "columns_of", "is_frame"]
+__all__ = ["Column", "Frame", "Values", "as_column", "as_mask", "as_tensor", "columns_of", "is_frame", "room_for"]
 
 Column = Tensor | np.ndarray | SparseRows
+
+LARGE = 1 << 31  # bytes of a column above which it is mapped from a temporary file
 
 TENSORS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
            torch.float16, torch.bfloat16, torch.float32, torch.float64)  # fmt: skip
@@ -115,6 +119,15 @@ def as_tensor(column: Column) -> Tensor:
     if isinstance(column, np.memmap) or not column.flags.writeable:
         column = column.copy()
     return torch.from_numpy(np.ascontiguousarray(column))
+
+
+def room_for(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Zeros for a column of this shape: in memory or, if they are many, mapped from a temporary file."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= LARGE:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the mapping outlives the file, and nothing is left on disk
+        return np.memmap(file, dtype, "w+", shape=tuple(shape))
 
 
 def as_mask(name: str, mask: Any, shape: Sequence[int]) -> Tensor:

@@ -54,6 +54,11 @@ def read_npz(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
         size = os.path.getsize(path)
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            if {"indptr.npy", "indices.npy", "format.npy"} <= set(archive.namelist()):
+                raise DataError(
+                    f"{path} is a sparse matrix of SciPy: in Python give mvae.Table what scipy.sparse.load_npz reads; "
+                    "for the command line save dense arrays, numpy.savez(FILE, NAME=matrix.toarray())"
+                )
             _check_sizes(members, size, path)
             arrays = {member.filename.removesuffix(".npy"): _read(archive, member, path) for member in members}
     except OSError as error:

@@ -11,12 +11,15 @@ from torch import Tensor
 
 from mvae.arguments import checked_arguments
 from mvae.data.codecs import class_names
+from mvae.data.columns import Column, room_for
 from mvae.data.dataset import Dataset
 from mvae.data.schema import ColumnSchema, Kind, raw_values
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 
 __all__ = ["encoded_split", "split", "split_rows"]
+
+AT_ONCE = 1 << 26  # bytes of a mapped column that are copied at once
 
 
 @checked_arguments()
@@ -27,7 +30,7 @@ def split(table: Table, validation: float = 0.1, test: float = 0.1, seed: int = 
     training. Rows are not changed, and may have missing values. The same seed and number of rows give the same split.
 
     Args:
-        table: at least three rows. They are copied into memory.
+        table: at least three rows. They are copied into memory, or into temporary files if a mapped column is large.
         validation: fraction, between 0 and 1.
         test: fraction, between 0 and 1.
         seed: seed of the permutation.
@@ -40,8 +43,22 @@ def split(table: Table, validation: float = 0.1, test: float = 0.1, seed: int = 
     >>> len(data.train), len(data.validation), len(data.test)
     (13, 2, 5)
     """
-    parts = [table.take(rows) for rows in split_rows(len(table), validation, test, seed)]
+    parts = [_taken(table, rows) for rows in split_rows(len(table), validation, test, seed)]
     return Dataset(name, parts[0], parts[1], parts[2])
+
+
+def _taken(table: Table, rows: Int[Tensor, "rows"]) -> Table:
+    """The given rows. Mapped columns are copied in parts of bounded memory."""
+    columns: dict[str, Column] = {}
+    for name, column in table.columns.items():
+        if not isinstance(column, np.memmap):
+            columns[name] = table.select_rows(name, rows)
+            continue
+        columns[name] = made = room_for((len(rows), *column.shape[1:]), column.dtype)
+        for part in torch.arange(len(rows)).split(max(1, AT_ONCE // max(1, column[:1].nbytes))):
+            made[part.numpy()] = column[rows[part].numpy()]
+    masks = {name: table.has(name)[rows] for name in table.names}
+    return Table(columns, masks | {name: mask[rows] for name, mask in table.observed.items()})
 
 
 @checked_arguments()
@@ -107,9 +124,11 @@ def encoded_split(
         if own is not None:
             masks[name] = own & np.asarray(masks.get(name, True), bool)
     if len({len(values) for values in arrays.values()}) == 1:
-        train = split_rows(len(next(iter(arrays.values()))), validation, test, seed)[0].numpy()
+        rows = len(next(iter(arrays.values())))
+        train = np.zeros(rows, bool)
+        train[split_rows(rows, validation, test, seed)[0]] = True
         schema = schema or {
-            name: ColumnSchema.fit(name, values[train], masks[name][train] if name in masks else None, kinds.get(name))
+            name: ColumnSchema.fit(name, values, train & masks.get(name, True), kinds.get(name))
             for name, values in arrays.items()
         }
         declared = {name: replace(schema[name], classes=tuple(own)) for name, own in (classes or {}).items()}

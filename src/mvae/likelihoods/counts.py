@@ -69,14 +69,15 @@ class Counts(Likelihood):
         if self.fitted or not len(rows):
             return
         event = table.columns[name].shape[1:]
-        total, totals = torch.zeros(event, dtype=torch.float64), []
-        for part in rows.split(max(1, VALUES // max(1, math.prod(event)))):
-            x = table.select_rows(name, part).to("cpu", torch.float64)
+        total, totals = torch.zeros(event, dtype=torch.float64), torch.empty(len(rows), dtype=torch.float64)
+        # A list of totals would lie between the large parts in memory, whose space could then not be used again.
+        for part in torch.arange(len(rows)).split(max(1, VALUES // max(1, math.prod(event)))):
+            x = table.select_rows(name, rows[part]).to("cpu", torch.float64)
             total += x.sum(0)
-            totals.append(x.flatten(1).sum(1) if x.dim() > 1 else x)
+            totals[part] = x.flatten(1).sum(1) if x.dim() > 1 else x
         log_base = ((total + 0.5) / len(rows)).log()
         self.log_base = log_base.to(self.log_base.device, self.log_base.dtype)
-        self.typical = torch.cat(totals).median().clamp(min=1).to(self.typical.device, self.typical.dtype)
+        self.typical = totals.median().clamp(min=1).to(self.typical.device, self.typical.dtype)
 
     def view(self, x: Float[Tensor, "rows *event"]) -> Float[Tensor, "rows *event"]:
         """The encoder's input: log1p of counts; with an exposure, of counts scaled to the typical total.

@@ -14,7 +14,7 @@ from mvae.data.tables.column import ALONE
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.pictures import is_there, picture_file
 from mvae.data.tables.schema import TableSchema
-from mvae.errors import QueryError, nearest
+from mvae.errors import QueryError, listed, nearest
 from mvae.evaluation.images import levels
 from mvae.evaluation.rows import rows_with
 from mvae.report.grid import colour, save_grid, save_named_rows
@@ -185,12 +185,12 @@ def _require_sampled(name: str, layout: TableSchema, given: Iterable[str]) -> No
         )
     if name not in columns:
         left = [column for column in layout.modalities[name] if column not in given]
-        raise QueryError(f"--of {name}: name columns of this modality that are not given: {', '.join(left) or 'none'}")
+        raise QueryError(f"--of {name}: name columns of this modality that are not given: {listed(left) or 'none'}")
 
 
 def _require_column(name: str, seen: list[str]) -> None:
     if name not in seen:
-        raise QueryError(f"no column {name!r} that this model sees; it has {', '.join(seen)}{nearest(name, seen)}")
+        raise QueryError(f"no column {name!r} that this model sees; it has {listed(seen)}{nearest(name, seen)}")
 
 
 def parse_of(texts: tuple[str, ...]) -> tuple[str, ...]:

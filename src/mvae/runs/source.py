@@ -13,7 +13,7 @@ from mvae.data.npz import read_npz
 from mvae.data.schema import ColumnSchema, Kind
 from mvae.data.split import encoded_split
 from mvae.data.tables.opening import is_table_file, refuse_cells
-from mvae.errors import DataError, QueryError, SettingsError, nearest, no_file
+from mvae.errors import DataError, QueryError, SettingsError, listed, nearest, no_file
 from mvae.runs.config import Config
 from mvae.runs.registry import declarations, reader
 from mvae.runs.sections import ModalitySettings
@@ -179,7 +179,7 @@ def _assembled(name: str, wanted: Sequence[str], columns: Mapping[str, np.ndarra
     for column in wanted:
         if column not in columns:
             raise SettingsError(
-                f"modalities.{name}: no column {column!r}; there are {', '.join(columns)}{nearest(column, columns)}"
+                f"modalities.{name}: no column {column!r}; there are {listed(columns)}{nearest(column, columns)}"
             )
     if len(wanted) == 1:
         return columns[wanted[0]]

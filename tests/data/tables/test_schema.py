@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mvae.data import columns as arrays
 from mvae.data.tables import frames as tables
-from mvae.data.tables import tensors
 from mvae.data.tables.describe import describe
 from mvae.data.tables.frames import CHUNK, of_frame
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.data.tables.tensors import encoded_parts
-from mvae.errors import DataError
+from mvae.errors import DataError, SettingsError
 from tests.patients import csv_of, patients
 
 pd = pytest.importorskip("pandas")
@@ -76,7 +76,7 @@ def test_parts_are_encoded_in_order_and_memory_mapped_if_large(tmp_path: Path, m
     frames = open_table(long(tmp_path, {}))
     schema = TableSchema.learn(frames)
     part_of = np.random.default_rng(1).integers(0, 2, frames.rows)
-    monkeypatch.setattr(tensors, "LARGE", 1 << 18)
+    monkeypatch.setattr(arrays, "LARGE", 1 << 18)
     parts = encoded_parts(frames, schema, part_of, 2)
     expected = pd.read_csv(tmp_path / "long.csv")
     for number, table in enumerate(parts):
@@ -234,3 +234,13 @@ def test_text_dates_are_read_the_same_way_in_all_parts(dtype: str, tmp_path: Pat
         filled += schema.named["day"].filled(part["day"], np.full(len(part), 86_400.0 * 5)).tolist()
     assert seconds == days[text["day"].notna()].map(pd.Timestamp.timestamp).tolist()
     assert dtype == "category" or filled == text["day"].fillna("01/06/1970").tolist()
+
+
+def test_a_modality_asked_for_as_a_column_and_a_long_list_of_columns_make_short_messages() -> None:
+    numbers = np.random.default_rng(0).normal(size=(20, 500))
+    schema = TableSchema.learn(of_frame(pd.DataFrame(numbers, columns=[f"x{i}" for i in range(500)])))
+    (modality,) = schema.modalities
+    with pytest.raises(SettingsError, match=f"'{modality}' is a modality: name one of its columns, x0, .* 490 more"):
+        schema.home_of(modality)
+    with pytest.raises(SettingsError, match=r"no column 'hb'; there are x0, x1, .*, x9 and 490 more"):
+        schema.home_of("hb")

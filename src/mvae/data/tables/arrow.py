@@ -11,6 +11,7 @@ from mvae.errors import DataError, no_file, require_extra
 __all__ = ["read_arrow", "read_parquet"]
 
 OF_PANDAS = json.JSONDecodeError, TypeError  # what pandas raises about its own metadata and its own types
+BUFFER = 1 << 20  # bytes of a column of a Parquet file that are read at once
 MAGIC = b"ARROW1"  # an Arrow file begins with it; a stream does not
 
 
@@ -24,7 +25,8 @@ def read_parquet(path: Path) -> Frames:
     parquet = require_extra("pyarrow.parquet", "tables", "Parquet files")
 
     def batches(rows: int) -> Iterator[Any]:
-        with parquet.ParquetFile(path, pre_buffer=False) as file:  # its buffers would grow to the size of the file
+        # PyArrow's default, pre_buffer, keeps all that was read; without a buffer_size it reads a whole row group
+        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
             yield from file.iter_batches(batch_size=rows)
 
     def schema() -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mvae.errors import DataError, nearest, require_extra
+from mvae.errors import DataError, listed, nearest, require_extra
 
 __all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_arrow", "of_frame", "pandas", "stacked"]
 
@@ -80,7 +80,7 @@ class Frames:
             DataError: there is no such column.
         """
         if key is not None and key not in self.names:
-            said = f"it has {', '.join(self.names)}{nearest(key, self.names)}"
+            said = f"it has {listed(self.names)}{nearest(key, self.names)}"
             raise DataError(f"{self.where} has no column {key!r} (the key); {said}")
         return self if key is None else replace(self, key=key)
 

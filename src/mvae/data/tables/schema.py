@@ -23,7 +23,7 @@ from mvae.data.tables.missed import Missed
 from mvae.data.tables.numbers import has_comma
 from mvae.data.tables.pictures import picture_shape, read_pictures
 from mvae.data.tables.texts import read_texts, text_shape, vocabulary_of
-from mvae.errors import DataError, SettingsError, nearest
+from mvae.errors import DataError, SettingsError, listed, nearest
 
 __all__ = ["Kind", "TableSchema", "column_groups", "learn_columns"]
 
@@ -137,7 +137,9 @@ class TableSchema:
                 return modality, names.index(column)
         if column in self.named:
             raise SettingsError(f"the model does not see the column {column!r}: {self.named[column].reason}")
-        raise SettingsError(f"no column {column!r}; there are {', '.join(self.named)}{nearest(column, self.named)}")
+        if column in self.modalities:
+            raise SettingsError(f"{column!r} is a modality: name one of its columns, {listed(self.modalities[column])}")
+        raise SettingsError(f"no column {column!r}; there are {listed(self.named)}{nearest(column, self.named)}")
 
     def encode(
         self, frame: DataFrame, *, folder: Path | None = None, missed: Missed | None = None
@@ -162,8 +164,8 @@ class TableSchema:
         """
         if not any(name in frame.columns for name in self.seen):
             raise DataError(
-                f"the table has none of the model's columns: the model has {_listed(self.seen)}, the table has "
-                f"{_listed(frame.columns)}"
+                f"the table has none of the model's columns: the model has {listed(self.seen)}, the table has "
+                f"{listed(frame.columns)}"
             )
         frame = frame.reindex(columns=self.seen)  # absent columns are missing in every row
         values: dict[str, np.ndarray] = {}
@@ -234,8 +236,8 @@ class TableSchema:
     def differences(self, names: Sequence[str]) -> list[str]:
         """Describe which columns a table with these column names is missing, and which it has in addition."""
         absent, more = [n for n in self.seen if n not in names], [n for n in names if n not in self.named]
-        said = [f"absent, and so missing in every row: {_listed(absent)}"] if absent else []
-        return said + ([f"{_listed(more)} was not in the training table and is not used"] if more else [])
+        said = [f"absent, and so missing in every row: {listed(absent)}"] if absent else []
+        return said + ([f"{listed(more)} was not in the training table and is not used"] if more else [])
 
     def to_dict(self) -> dict[str, Any]:
         """The schema as a dictionary for JSON."""
@@ -360,12 +362,7 @@ def _require_columns(frames: Frames, modalities: Mapping[str, Sequence[str]], ki
     for name in (*named, *kinds):
         if name not in frames.names:
             raise SettingsError(
-                f"{frames.where} has no column {name!r}; it has {_listed(frames.names)}{nearest(name, frames.names)}"
+                f"{frames.where} has no column {name!r}; it has {listed(frames.names)}{nearest(name, frames.names)}"
             )
     if twice := [name for name in named if named.count(name) > 1]:
         raise SettingsError(f"the column {twice[0]!r} is declared in two modalities: leave it in one")
-
-
-def _listed(names: Any) -> str:
-    names = list(map(str, names))
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -1,19 +1,16 @@
 """A user's table as `mvae.Table`s for a model: encoded part by part, and kept on disk if it is large."""
 
-import tempfile
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from mvae.data.columns import room_for
 from mvae.data.table import Column, Table
 from mvae.data.tables.frames import Frames
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError
 
 __all__ = ["arrays_of", "encoded_parts", "holds_fields", "observed_of", "table_of"]
-
-LARGE = 1 << 31  # bytes of a column above which it is mapped from a temporary file
 
 
 def holds_fields(column: Column) -> bool:
@@ -60,7 +57,7 @@ def encoded_parts(frames: Frames, schema: TableSchema, part_of: np.ndarray, part
             for name in values:
                 for made, chosen in ((columns[part], values[name][rows]), (masks[part], present[name][rows])):
                     if name not in made:
-                        made[name] = _room((int(sizes[part]), *chosen.shape[1:]), chosen.dtype)
+                        made[name] = room_for((int(sizes[part]), *chosen.shape[1:]), chosen.dtype)
                     made[name][filled[part] : end] = chosen
             filled[part] = end
         start += len(frame)
@@ -100,11 +97,3 @@ def arrays_of(table: Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
 def _holds(present: Mapping[str, np.ndarray]) -> np.ndarray:
     """The mask of rows with any observed value."""
     return np.logical_or.reduce([mask.reshape(len(mask), -1).any(1) for mask in present.values()])
-
-
-def _room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    if size <= LARGE or not size:
-        return np.zeros(shape, dtype)
-    with tempfile.TemporaryFile() as file:  # the mapping outlives the file, and nothing is left on disk
-        return np.memmap(file, dtype, "w+", shape=shape)
