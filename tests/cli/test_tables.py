@@ -250,13 +250,15 @@ def test_inf_and_nan_may_mean_missing(tmp_path: Path) -> None:
         assert mvae("describe", source, "--missing", "inf", "-o", tmp_path / "run.toml").code == 0
 
 
-def test_describing_an_npz_suggests_a_declaration_because_train_makes_each_array_a_modality(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", labs=np.random.default_rng(0).normal(size=(30, 2)), sick=np.arange(30) % 2)
-    assert mvae("describe", tmp_path / "x.npz").out.endswith(
-        f"try next: mvae describe {tmp_path / 'x.npz'} -o run.toml\n"
-    )
-    done = mvae("describe", tmp_path / "x.npz", "-o", tmp_path / "run.toml")
-    assert done.out.endswith(f"try next: mvae train {tmp_path / 'run.toml'}\n")
+def test_describing_an_npz_says_that_train_makes_each_array_a_modality(tmp_path: Path) -> None:
+    path, random = tmp_path / "x.npz", np.random.default_rng(0)
+    np.savez(path, labs=random.normal(size=(30, 2)), image=random.random((30, 1, 4, 4)), sick=np.arange(30) % 2)
+    shown = mvae("describe", path).out
+    assert "image has rows of shape (1, 4, 4) and is left out of the table" in shown
+    assert f"one table, which a declaration (-o) trains; mvae train {path} makes each array a modality" in shown
+    assert mvae("train", path, "--epochs", 1, "--run-dir", tmp_path / "run", "--json").code == 0
+    trained = json.loads((tmp_path / "run" / "run.json").read_text())["config"]["modalities"]
+    assert list(trained) == ["labs", "image", "sick"]
 
 
 def test_describe_suggests_a_declaration_for_an_unusable_column(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KEY", "MISSING", "as_cell", "describe"]
 
+ARRAYS = "the arrays are described here as the columns of one table, which a declaration (-o) trains;"
 MISSING = click.option("--missing", multiple=True, help="A cell that means missing, such as -999 or ?. Repeatable.")
 KEY = click.option(
     "--key",
@@ -71,10 +72,12 @@ def describe(
         click.echo(f"picture: {picture}")
     words = [str(output)] if output else [*map(str, files), *(("--key", key) if key else ())]
     words += [] if output else [word for cell in missing for word in ("--missing", cell)]
-    troubled = any(column.problem for column in found.columns)  # a declaration leaves these out
-    arrays = any(file.suffix.lower() == ".npz" for file in files)  # without one, each array is a modality
-    declare = output is None and (troubled or arrays)
-    words = ["describe", *words, "-o", "run.toml"] if declare else ["train", *words]
+    troubled = output is None and any(column.problem for column in found.columns)  # a declaration leaves these out
+    words = ["describe", *words, "-o", "run.toml"] if troubled else ["train", *words]
+    if len(files) == 1 and files[0].suffix.lower() == ".npz":
+        click.echo(
+            f"{ARRAYS} mvae train {shlex.quote(str(files[0]))} makes each array a modality, without a declaration"
+        )
     click.echo(f"try next: mvae {shlex.join(words)}")
 
 

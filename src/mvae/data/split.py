@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mvae.arguments import checked_arguments
 from mvae.data.codecs import class_names
-from mvae.data.columns import Column, room_for
+from mvae.data.columns import Column, as_mask, room_for
 from mvae.data.dataset import Dataset
 from mvae.data.schema import ColumnSchema, Kind, raw_values
 from mvae.data.table import Table
@@ -123,6 +123,7 @@ def encoded_split(
     for name, (_, own) in raw.items():
         if own is not None:
             masks[name] = own & np.asarray(masks.get(name, True), bool)
+    masks |= {name: as_mask(name, masks[name], arrays[name].shape[:1]).numpy() for name in arrays if name in masks}
     if len({len(values) for values in arrays.values()}) == 1:
         rows = len(next(iter(arrays.values())))
         train = np.zeros(rows, bool)
