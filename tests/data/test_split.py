@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -83,9 +82,3 @@ def test_rows_of_a_large_mapped_column_stay_on_disk(tmp_path: Path, monkeypatch:
 def test_a_mask_of_another_shape_or_type_is_refused(mask: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"present\['a'\] has shape .* a boolean mask of shape \(10,\) is needed"):
         encoded_split({"a": np.random.default_rng(0).normal(size=(10, 3))}, present={"a": mask})
-
-
-@pytest.mark.parametrize("mask", [[True] * 9 + [False], torch.tensor([True] * 9 + [False])])
-def test_a_mask_may_be_a_list_or_a_tensor(mask: Any) -> None:
-    data = encoded_split({"a": range(10)}, present={"a": mask})
-    assert sum(int(part.has("a").sum()) for part in (data.train, data.validation, data.test)) == 9
