@@ -275,6 +275,17 @@ def test_output_of_another_size_is_refused() -> None:
         likelihoods.Categorical().arrange(torch.zeros(4, 3, 12), torch.Size([4]), torch.Size([]))
 
 
+@pytest.mark.parametrize(("made", "event"), [((3, 8, 8), (8, 8, 3)), ((1, 6, 4), (4, 6)), ((6, 4), (4, 1, 6))])
+def test_axes_in_another_order_are_refused(made: tuple[int, ...], event: tuple[int, ...]) -> None:
+    params, lead = torch.arange(5.0 * math.prod(made)).reshape(5, *made), torch.Size([5])
+    with pytest.raises(DataError, match=r"the same axes in another order .*: permute the data's"):
+        likelihoods.Gaussian().arrange(params, lead, torch.Size(event))
+    for same in (made, (1, *made), (*made, 1), (math.prod(made),)):
+        assert torch.equal(likelihoods.Gaussian().arrange(params, lead, torch.Size(same)).flatten(), params.flatten())
+    with pytest.raises(DataError, match="in another order"):
+        Scaled().arrange(torch.stack([params, params], -1), lead, torch.Size(event))
+
+
 def test_likelihood_without_a_density_is_a_type_error() -> None:
     bare, x = likelihoods.Likelihood(), torch.zeros(1, 1)
     for call in (lambda: bare.log_prob(x, x), lambda: bare.mean(x), lambda: bare.sample(x)):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mvae
-from mvae.errors import QueryError
+from mvae.errors import QueryError, RunError
 from mvae.runs import sample as sampling
 from mvae.runs.covariates import as_options, first_covariates
 from mvae.runs.run import Run
@@ -93,3 +93,15 @@ def test_missing_and_wrong_covariates_are_reported_as_options(trained: Run, tmp_
         sampling.parse_given(trained, ("place=1",))
     assert as_options(trained, {}) == ""
     assert set(first_covariates(trained)) == {"batch", "place"}
+
+
+def test_a_run_resumes_whose_covariates_were_read_from_the_data(declaration: Path, tmp_path: Path) -> None:
+    data = {"source": str(declaration.parent / "cells.npz")}
+    short = {"model": {"latents": 2}, "modalities": {"rna": {"kind": "count"}}, "training": {"epochs": 2}}
+    config = mvae.Config.from_dict({"data": data, "covariates": {"batch": {}, "place": {}}, **short})
+    run, _ = mvae.train(config, tmp_path / "run", callbacks=[])
+    assert (run.config.covariates["batch"].kind, run.config.covariates["place"].features) == ("categorical", 2)
+    mvae.train(config, tmp_path / "run", resume=True, callbacks=[])
+    other = mvae.Config.from_dict({"data": data, "covariates": {"batch": {}}, **short})
+    with pytest.raises(RunError, match=r"cannot be resumed with other settings: covariates\.place\."):
+        mvae.train(other, tmp_path / "run", resume=True, callbacks=[])

@@ -58,7 +58,8 @@ class Likelihood(nn.Module):
         A last axis of parameters stays last.
 
         Raises:
-            DataError: the decoder gives another number of values, or of parameters per value, than the data needs.
+            DataError: the decoder gives another number of values, or of parameters per value, than the data needs, or
+                the same axes in another order (pictures with channels last).
         """
         last, per_value = torch.Size(), self.parameters_per_value
         if per_value != 1:
@@ -74,6 +75,12 @@ class Likelihood(nn.Module):
             raise DataError(
                 f"the decoder gives {have} values per row{each} (shape {tuple(params.shape[1:])}), "
                 f"but the data has {need} (shape {tuple(event)})"
+            )
+        axes, wanted = ([n for n in shape if n > 1] for shape in (params.shape[1 : params.dim() - len(last)], event))
+        if axes != wanted and sorted(axes) == sorted(wanted):
+            raise DataError(
+                f"the decoder gives rows of shape {tuple(params.shape[1:])}, and the data has the same axes in another "
+                f"order (shape {tuple(event)}): permute the data's"
             )
         return params.reshape(*lead, *event, *last)
 

@@ -28,7 +28,6 @@ from mvae.runs.build import build
 from mvae.runs.config import Config, difference, flattened
 from mvae.runs.intervals import fit_holding_back
 from mvae.runs.source import completed, declared, folder_of, load
-from mvae.runs.table_data import is_table
 from mvae.training.callbacks import Callback, History
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS, Header, amend, best_weights
 from mvae.training.distributed import Processes, joined, own_device
@@ -149,15 +148,13 @@ def _read(
     config: Config, run_dir: Path, data_dir: str | Path | None, resume: bool, processes: Processes
 ) -> tuple[Config, Dataset]:
     """The completed declaration and its data, if the directory is free, or holds this run where it is resumed."""
-    if resume and not is_table(config):  # a table's sizes and rates come from its rows, below
-        _require_same(run_dir, config)
-    elif not resume and processes.first:
+    if not resume and processes.first:
         _require_free(run_dir)
     with processes.first_before():  # it downloads what is missing
         data = load(config, data_dir)
-    said = flattened(config.model_dump(exclude_unset=True))
+    said = None if data.layout is None else flattened(config.model_dump(exclude_unset=True))
     config = completed(config, data)
-    if resume and data.layout is not None:
+    if resume:
         _require_same(run_dir, config, said)
     return config, data
 
@@ -307,8 +304,7 @@ def _require_same(run_dir: Path, declared: Config, said: Collection[str] | None 
     stored, _ = read_run(run_dir)
     before, now = (flattened(config.resolved().to_dict()) for config in (stored, declared))
     keys = [key for key in dict.fromkeys([*before, *now]) if not key.startswith(MAY_DIFFER)]
-    # Only the stored declaration holds what was completed from the data.
-    keys = [k for k in keys if before.get(k) != now.get(k) and not (k.startswith("modalities.") and k not in now)]
+    keys = [key for key in keys if before.get(key) != now.get(key)]
     if keys:
         differ = "; ".join(difference(key, before.get(key), now.get(key)) for key in keys)
         own = said is None or any(key in said for key in keys)
