@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mvae.data.columns import Column, Frame, Values, as_column, as_mask, as_tensor, columns_of, is_frame
 from mvae.data.sparse import SparseRows
-from mvae.errors import DataError, QueryError, abridged
+from mvae.errors import DataError, QueryError, abridged, listed
 
 __all__ = ["Column", "Table"]
 
@@ -83,7 +83,7 @@ class Table:
                 "example, and say with present={...} where it is missing"
             )
         if rows == 0:
-            raise DataError(f"the table has no rows (columns: {', '.join(map(repr, lengths))})")
+            raise DataError(f"the table has no rows (columns: {listed(map(repr, lengths))})")
         masks = {name: mask for name, (_, mask) in converted.items() if mask is not None}
         self.present, self.observed = _as_presence(self.columns, {} if present is None else present, masks)
         self.complete = bool(self.present.all())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mvae.data.tables.frames import Frames, checked_names, of_arrow
-from mvae.errors import DataError, no_file, require_extra
+from mvae.errors import DataError, listed, no_file, require_extra
 
 __all__ = ["read_arrow", "read_parquet"]
 
@@ -85,5 +85,5 @@ def _frames(path: Path, schema: Callable[[], Any], batches: Callable[[int], Iter
     except (arrow.ArrowException, OSError, *OF_PANDAS) as error:
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split())}): give an intact file") from None
     if not any(len(part) for part in read(1_000)):
-        raise DataError(f"{path} has no rows (columns: {', '.join(names)})")
+        raise DataError(f"{path} has no rows (columns: {listed(names)})")
     return Frames(str(path), names, read, folder=path.parent)

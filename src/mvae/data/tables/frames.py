@@ -187,7 +187,7 @@ def of_frame(data: Any, where: str = "the data frame") -> Frames:
     frame = as_frame(data)
     names = checked_names(list(frame.columns), where)
     if not len(frame):
-        raise DataError(f"{where} has no rows (columns: {', '.join(names)})")
+        raise DataError(f"{where} has no rows (columns: {listed(names)})")
     if names != tuple(frame.columns):
         frame = frame.set_axis(list(names), axis=1)
     swapped = {name: kind for name, kind in frame.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative}
