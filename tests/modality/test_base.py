@@ -216,7 +216,7 @@ def test_augmentations_follow_the_view_in_order() -> None:
 
 def test_shifting_a_non_picture_is_refused() -> None:
     part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), augment=Shift(1)).train()
-    with pytest.raises(DataError, match=r"only pictures can be moved by pixels: rows of shape \(8,\)"):
+    with pytest.raises(DataError, match=r"only pictures can be moved: rows of shape \(8,\)"):
         part.encode(torch.rand(3, 8))
 
 

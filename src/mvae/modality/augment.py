@@ -20,7 +20,7 @@ from mvae.arguments import checked_arguments
 from mvae.errors import DataError, SettingsError
 from mvae.specs import from_spec
 
-__all__ = ["AUGMENTATIONS", "Hide", "Noise", "Power", "Shift", "listed", "named", "shifted"]
+__all__ = ["AUGMENTATIONS", "Affine", "Hide", "Noise", "Power", "Shift", "listed", "named", "shifted"]
 
 Values = Shaped[Tensor, "rows *event"]
 
@@ -70,6 +70,60 @@ class Shift:
             DataError: rows without height and width.
         """
         return shifted(x, self.pixels, generator) if x.is_floating_point() else x
+
+
+@checked_arguments()
+@dataclass(frozen=True)
+class Affine:
+    """Rotates, stretches, shears and moves each picture at random about its centre; zeros come in from the edge.
+
+    Each amount is drawn uniformly, for each picture by itself, between its limit and minus its limit. Values between
+    pixels are interpolated linearly. With few labelled pictures this is stronger than `Shift` (docs/research).
+
+    Args:
+        degrees: limit of the angle.
+        stretch: limit of the logarithm of the factors of height and width: 0.1 is 10 % larger or smaller.
+        shear: limit of the shear, in pixels sideways per pixel of height.
+        pixels: limit of the move, each way.
+
+    Raises:
+        SettingsError: a limit that is negative or not finite.
+
+    >>> Affine(degrees=15.0, pixels=2.0)(torch.rand(5, 3, 8, 8)).shape
+    torch.Size([5, 3, 8, 8])
+    """
+
+    degrees: float = 0.0
+    stretch: float = 0.0
+    shear: float = 0.0
+    pixels: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("degrees", "stretch", "shear", "pixels"):
+            if not 0 <= (limit := getattr(self, name)) < math.inf:
+                raise SettingsError(f"the {name} of an affine augmentation must be a finite number ≥ 0, not {limit}")
+
+    def __call__(self, x: Values, generator: torch.Generator | None = None) -> Values:
+        """The changed pictures; nothing is read back from the device.
+
+        Raises:
+            DataError: rows without height and width.
+        """
+        if not x.is_floating_point():
+            return x
+        _require_pictures(x)
+        height, width = x.shape[-2:]
+        drawn = torch.rand(6, len(x), generator=generator, device=x.device, dtype=x.dtype) * 2 - 1
+        angle, shear = drawn[0] * math.radians(self.degrees), drawn[1] * self.shear
+        wide, high = (drawn[2:4] * self.stretch).exp()
+        right, down = drawn[4:] * self.pixels
+        # Where each pixel of the result comes from: x = A · (column, row), in units of half the width and height.
+        cos, sin, aspect = angle.cos(), angle.sin(), height / width
+        columns = torch.stack([wide * cos, (shear * wide * cos - high * sin) * aspect, 2 * right / width], 1)
+        rows = torch.stack([wide * sin / aspect, shear * wide * sin + high * cos, 2 * down / height], 1)
+        pictures = x.reshape(len(x), -1, height, width)
+        places = F.affine_grid(torch.stack([columns, rows], 1), list(pictures.shape), align_corners=False)
+        return F.grid_sample(pictures, places, align_corners=False).reshape(x.shape)
 
 
 @checked_arguments()
@@ -124,7 +178,13 @@ class Hide:
 
 
 #: What a declaration may name: ``augment = [{name = "noise", std = 0.3}]``.
-AUGMENTATIONS: dict[str, Callable[..., Any]] = {"hide": Hide, "noise": Noise, "shift": Shift, "power": Power}
+AUGMENTATIONS: dict[str, Callable[..., Any]] = {
+    "affine": Affine,
+    "hide": Hide,
+    "noise": Noise,
+    "shift": Shift,
+    "power": Power,
+}
 
 
 def named(spec: object) -> Callable[..., Tensor]:
@@ -164,10 +224,7 @@ def shifted(
     >>> moved.int().tolist()  # one down
     [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]]
     """
-    if x.dim() < 3:
-        raise DataError(
-            f"only pictures can be moved by pixels: rows of shape {tuple(x.shape[1:])} have no height and width"
-        )
+    _require_pictures(x)
     rows, *_, height, width = x.shape
     if pixels > max(height, width):
         raise SettingsError(f"pictures of {height}×{width} pixels cannot be moved by {pixels}: give fewer pixels")
@@ -175,3 +232,8 @@ def shifted(
     down = start[0] + torch.arange(height, device=x.device)[:, None]
     right = start[1] + torch.arange(width, device=x.device)
     return F.pad(x, (pixels,) * 4).take_along_dim(down, -2).take_along_dim(right, -1)
+
+
+def _require_pictures(x: Tensor) -> None:
+    if x.dim() < 3:
+        raise DataError(f"only pictures can be moved: rows of shape {tuple(x.shape[1:])} have no height and width")

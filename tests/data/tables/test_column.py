@@ -60,6 +60,8 @@ RANDOM = np.random.default_rng(0)
         ([0.25, 0.5, 1.0], "bounded", "numbers from 0 to 1"),
         (RANDOM.poisson(6, 500), "count", "integers, 0 to"),
         (RANDOM.poisson(1.5, 500), "count", "integers, 0 to"),
+        ([0] * 900 + [1] * 250 + [2] * 60 + [4] * 8, "count", "integers, 0 to 4"),  # new rows may have a 5
+        ([0] * 600 + [1] * 250 + [2] * 60 + [3] * 40, "ordinal", "4 different integers, 0 to 3"),
         (RANDOM.negative_binomial(2, 0.1, 500), "count", "integers, 0 to"),
         (RANDOM.integers(0, 101, 500), "real", "less spread or skewed than counts are"),
         (RANDOM.binomial(15, 0.3, 500), "real", "less spread or skewed than counts are"),

@@ -40,6 +40,7 @@ MANY = 50  # cells from which on just two distinct numbers with fractions are tw
 ODD, FREQUENT = 5, 3  # most distinct words among numbers that may mean missing; the second limit if they are frequent
 FULL = 0.9  # the maximum that numbers from 0 to 1 must exceed to be shares
 FEW_COUNTS = 6  # as MOST_LEVELS, for integers that begin with 0, as counts do
+RARE, LEAST_COUNTS = 0.01, 4  # share of the largest of few integers below which, from 4 on, they may be counts
 MOST_NUMBERED = 50  # most classes that are numbers, if other classes have names
 MOST_CLASSES = 1_000  # distinct texts above which a column is left out unless it is declared categorical
 EXACT = 2**53  # up to here every integer is exactly a float
@@ -285,7 +286,9 @@ def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: s
         if max(abs(low), abs(high)) > EXACT:
             reason = "integers beyond 2⁵³, such as row numbers, which no float holds exactly"
             return replace(blank, reason=f"{reason}; to use them, declare categorical")
-        if len(numbers) <= (FEW_COUNTS if low == 0 else MOST_LEVELS):
+        rare = low == 0 and len(numbers) >= LEAST_COUNTS and often[numbers.argmax()] < RARE * often.sum()
+        counted = rare and _spread_as_counts(numbers, often)  # new rows may have a larger number
+        if len(numbers) <= (FEW_COUNTS if low == 0 else MOST_LEVELS) and not counted:
             reason = f"{len(numbers)} different integers, {span}; declare categorical if their order means nothing"
             return replace(blank, kind="ordinal", reason=reason)
         if often.max() == 1 and len(numbers) > 50 and (high - low < 2 * len(numbers) or (np.diff(numbers) > 0).all()):
@@ -301,7 +304,14 @@ def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: s
 
 
 def _of_counts(blank: TableColumn, numbers: np.ndarray, often: np.ndarray, span: str) -> TableColumn:
-    """Whole numbers from 0 or 1 on: counts if they are as spread and skewed as counts, otherwise real numbers.
+    """Whole numbers from 0 or 1 on: counts if they are as spread and skewed as counts, otherwise real numbers."""
+    if _spread_as_counts(numbers, often):
+        return replace(blank, kind="count", reason=f"integers, {span}")
+    return replace(blank, kind="real", reason=f"integers, {span}, less spread or skewed than counts are")
+
+
+def _spread_as_counts(numbers: np.ndarray, often: np.ndarray) -> bool:
+    """Whether whole numbers are as spread and skewed as counts.
 
     Given any other values of its row, a count of mean μ has a variance v of at least μ. So a score from 0 to 100 would
     be learned with an error of at least 7; as real numbers, such columns have errors a tenth smaller. The skewness of a
@@ -310,9 +320,7 @@ def _of_counts(blank: TableColumn, numbers: np.ndarray, often: np.ndarray, span:
     mean = np.average(numbers, weights=often)
     variance = np.average((numbers - mean) ** 2, weights=often)
     least = SKEWED_AS_COUNTS * (2 * variance / mean - 1) / np.sqrt(variance)
-    if variance >= SPREAD_AS_COUNTS * mean and _skewness(numbers, often) >= least:
-        return replace(blank, kind="count", reason=f"integers, {span}")
-    return replace(blank, kind="real", reason=f"integers, {span}, less spread or skewed than counts are")
+    return bool(variance >= SPREAD_AS_COUNTS * mean and _skewness(numbers, often) >= least)
 
 
 def _skewness(values: np.ndarray, often: np.ndarray) -> float:
