@@ -122,10 +122,14 @@ def test_coupled_spreads_labels_if_pairs_are_few() -> None:
     assert {cell["cross_share"] for cell in found} == {1}
     assert [cell["input_noise"] for cell in found] == [0.3, 0.3, 0.3, 0.3, 0.3, 0]
     assert [cell["spread"] for cell in found] == [40, 40, 40, 40, 0, 0]
+    assert [cell["spread_rounds"] for cell in found] == [2, 2, 2, 2, 1, 1]
     assert [cell["repeat_pairs"] for cell in found] == [1, 1, 1, 1, 50, 1]
-    few = found[0].first
-    keys = ("pairs", "epochs", "input_noise", "input_shift")
-    assert (few.model, *(few[key] for key in keys)) == ("vae", 0.001, 40, 0.3, 1)
+    assert [cell["epochs"] for cell in found] == [24] * 6
+    assert all(cell["input_affine"] for cell in found)
+    assert found[0].first == found[0].but(spread_rounds=1)
+    few = found[0].first.first
+    keys = ("pairs", "epochs", "input_noise", "input_shift", "input_affine")
+    assert (few.model, *(few[key] for key in keys)) == ("vae", 0.001, 40, 0.3, 1, {})
     for dataset, recipe in (("mnist", "paper"), ("fashion-mnist", "coupled"), ("multimnist", "coupled")):
         assert not any(cell["weights"] for cell in cells(dataset, "mvae", recipe, levels, "laptop"))
 

@@ -59,6 +59,10 @@ def test_image_model_for_spreading_is_trained_first_and_once(tmp_path: Path, mon
     assert {path.name for path in Path("runs").iterdir()} == {first.name, run.directory.name}
     assert cell_of(run.config) == cell
     assert directory_of(cell.but(spread=0), Paths()) != directory_of(cell, Paths())
+    twice = finished_run(cell.but(spread_rounds=2), Paths(runs=Path("runs"), callbacks=()))
+    assert twice.config.data.spread == {"label": str(run.directory)}
+    assert cell_of(twice.config) == cell.but(spread_rounds=2)
+    assert len(list(Path("runs").iterdir())) == 3
     (run.directory / CHECKPOINT).unlink()
     again = finished_run(cell, Paths(runs=tmp_path / "runs", callbacks=()))
     assert all(torch.equal(*pair) for pair in zip(run.model.parameters(), again.model.parameters(), strict=True))

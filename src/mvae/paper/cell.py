@@ -61,9 +61,11 @@ DEFAULTS: dict[str, Any] = {  # for settings that a row does not state
     "cross_share": 0.2,
     "pseudo_labels": False,
     "spread": 0,
+    "spread_rounds": 1,
     "input_noise": 0.0,
     "input_shift": 0,
     "input_power": 1.0,
+    "input_affine": {},
 }
 
 
@@ -90,8 +92,8 @@ def defines(dataset: str, model: str) -> bool:
 def augmented(dataset: str, variant: str) -> dict[str, Any]:
     """How a variant of a declaration augments the first modality's input, under the keys of rows.
 
-    >>> augmented("mnist", "few-labels")
-    {'input_noise': 0.3, 'input_shift': 1, 'input_power': 1.0}
+    >>> augmented("mnist", "few-labels")  # doctest: +ELLIPSIS
+    {'input_noise': 0.3, 'input_shift': 1, 'input_power': 1.0, 'input_affine': {...}}
     """
     changes = experiment(dataset).variants.get(variant, {})
     return _augmentation(next(iter(changes.get("modalities", {}).values()), {}))
@@ -104,6 +106,7 @@ def _augmentation(modality: Mapping[str, Any]) -> dict[str, Any]:
         "input_noise": parts.get("noise", {}).get("std", 0.0),
         "input_shift": parts.get("shift", {}).get("pixels", 0),
         "input_power": (modality.get("view") or {}).get("exponent", 1.0),
+        "input_affine": {key: value for key, value in parts.get("affine", {}).items() if key != "name"},
     }
 
 
@@ -168,7 +171,9 @@ class Cell:
 
     @property
     def first(self) -> "Cell":
-        """The VAE over whose latents labels spread: trained for ``spread`` epochs on the same images alone."""
+        """The cell over whose latents labels spread: that of one round less or, in the first, a VAE of the images."""
+        if self["spread_rounds"] > 1:
+            return self.but(spread_rounds=self["spread_rounds"] - 1)
         kept = {name: self[name] for name in ("rows", "pairs", "input_noise", "input_shift", "input_power")}
         return Cell.of(self.dataset, "paper", self.seed, "vae", epochs=self["spread"], **kept)
 
@@ -200,7 +205,8 @@ class Cell:
             if name not in what.modalities:
                 raise SettingsError(f"no modality {name!r} to weigh; there are {', '.join(what.modalities)}")
             _put(changes, f"modalities.{name}.weight", float(weight))
-        augment = [{"name": "noise", "std": own["input_noise"]}] if own["input_noise"] else []
+        augment = [{"name": "affine", **own["input_affine"]}] if own["input_affine"] else []
+        augment += [{"name": "noise", "std": own["input_noise"]}] if own["input_noise"] else []
         augment += [{"name": "shift", "pixels": own["input_shift"]}] if own["input_shift"] else []
         first = (what.model.modalities or list(what.modalities))[0]
         if augment:
@@ -237,8 +243,12 @@ def cell_of(config: Config) -> Cell:
     if not coupled:
         settings["cross_share"] = DEFAULTS["cross_share"]
     settings["pseudo_labels"] = bool(config.model.options.get("pseudo_labels"))
-    for first in config.data.spread.values():
-        settings["spread"] = read_run(Path(first))[0].training.epochs
+    rounds, first = 0, config
+    while first.data.spread:
+        first = read_run(Path(next(iter(first.data.spread.values()))))[0]
+        rounds += 1
+    if rounds:
+        settings |= {"spread": first.training.epochs, "spread_rounds": rounds}
     weights = {name: modality.weight for name, modality in config.modalities.items()}
     settings["weights"] = {name: w for name, w in weights.items() if w != what.modalities[name].weight}
     first = (config.model.modalities or list(config.modalities))[0]
@@ -293,6 +303,7 @@ def name_of(cell: Cell) -> str:
     kept = "" if cell["kept"] is None else f", p = {cell['kept']:g}"
     subsets = "" if cell["random_subsets"] is None else f", k = {cell['random_subsets']}"
     noise = ", one ε" if cell["shared_noise"] else ""
-    noise += f", labels spread after {cell['spread']} epochs" if cell["spread"] else ""
+    times = f" {cell['spread_rounds']} times" if cell["spread_rounds"] > 1 else ""
+    noise += f", labels spread{times} after {cell['spread']} epochs" if cell["spread"] else ""
     what = f"{weights}, {annealed}{pairs}{kept}{subsets}{noise}"
     return f"{cell.dataset} {cell.model} {cell.recipe}{what}, seed {cell.seed}"

@@ -91,7 +91,8 @@ def compared(item: Item, cells: Sequence[Cell], budget: str, paths: Paths, joint
 
 def directory_of(cell: Cell, paths: Paths) -> Path:
     """The directory of a cell's run, whether it exists yet or not."""
-    digest = digest_of(cell.config, {"spread": cell["spread"]} if cell["spread"] else {})
+    spread = {"spread": cell["spread"], "rounds": cell["spread_rounds"]} if cell["spread"] else {}
+    digest = digest_of(cell.config, spread)
     return paths.runs / "-".join([cell.dataset, cell.model, cell.recipe, f"s{cell.seed}", digest])
 
 
@@ -102,7 +103,7 @@ def digest_of(config: Config, more: Mapping[str, Any] | None = None) -> str:
 
 
 def finished_run(cell: Cell, paths: Paths) -> Run:
-    """The finished run of a cell, see `completed`; before it, that of the VAE over whose latents labels spread."""
+    """The finished run of a cell, see `completed`; before it, the one over whose latents labels spread."""
     directory, config = directory_of(cell, paths), cell.config
     if cell["spread"] and (directory / SETTINGS).exists():
         config = read_run(directory)[0]  # with the place of the run from which labels spread
