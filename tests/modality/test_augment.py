@@ -45,11 +45,10 @@ def test_an_affine_augmentation_equals_that_of_scipy() -> None:
         angle, shear, wide, high, right, down = u[:, i] * [math.radians(40), 0.4, 0.3, 0.3, 2.5, 2.5]
         turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
         matrix = turn @ np.diag([math.exp(high), math.exp(wide)]) @ np.array([[1, 0], [shear, 1]])
-        offset = middle - matrix @ middle + np.array([down, right])
+        whole = np.eye(3)  # homogeneous
+        whole[:2, :2], whole[:2, 2] = matrix, middle - matrix @ middle + np.array([down, right])
         for channel in range(2):
-            one = ndimage.affine_transform(
-                x[i, channel].numpy(), matrix, offset, x.shape[2:], order=1, mode="grid-constant"
-            )
+            one = ndimage.affine_transform(x[i, channel].numpy(), whole, order=1, mode="grid-constant")
             np.testing.assert_allclose(found[i, channel].numpy(), one, atol=1e-12)
     classes = torch.tensor([3, 0])
     assert Affine(degrees=5.0)(classes) is classes

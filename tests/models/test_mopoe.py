@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import mvae
 from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.evaluation.likelihood import log_likelihood
@@ -16,6 +17,7 @@ from tests.models.common import (
     assert_naive,
     bound,
     complete,
+    divergence,
     exact_elbo,
     expected_objective,
     expert,
@@ -120,6 +122,36 @@ def test_drawn_subsets_are_uniform() -> None:
     assert len(counts) == len(own)
     for count in counts.values():
         assert abs(count - 4_000 / len(own)) < 5 * (4_000 / len(own)) ** 0.5
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+def test_drawn_subsets_have_the_kl_of_all_and_their_own_likelihood(make) -> None:
+    table, generator = make(5), torch.Generator().manual_seed(0)
+    built = MoPoE(parts(KINDS), 2, drawn=2)
+    places, x, beta = list(built.names), built.prepare(table), 0.7
+    terms = built.terms(built.presence(table), generator)
+    noise = torch.randn(2, 5, 2, generator=generator, dtype=torch.float64)
+    total = torch.zeros(()).double()
+    for row in range(5):
+        own = observed(table, row, built.names)
+        every = [product_of([expert(built, table, name, row) for name in subset]) for subset in subsets(own)]
+        for j in range(2):
+            given = [name for name in places if terms.given[j, row, places.index(name)]]
+            q = product_of([expert(built, table, name, row) for name in given])
+            total = total + bound(built, table, row, q, own, noise[j, row], 0.0) / 2
+        total = total - beta * torch.stack([divergence(q) for q in every]).mean()
+    torch.testing.assert_close(built.objective(x, terms, noise, beta).loss, -total / 5)
+
+
+def test_each_row_of_a_complete_table_draws_its_own_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, seen, plan = complete(200), [], MoPoE.terms
+    monkeypatch.setattr(MoPoE, "terms", lambda *args: seen.append(found := plan(*args)) or found)
+    built = MoPoE(parts(KINDS), 2, drawn=1)
+    built(table)
+    mvae.fit(built, table, epochs=1, batch_size=200, callbacks=[])
+    step = [terms.given[0] for terms in seen if terms.given.shape[1] == 200]
+    assert len(step) == 2
+    assert all(len(given.unique(dim=0)) == 7 for given in step)
 
 
 def test_validation_uses_all_subsets() -> None:

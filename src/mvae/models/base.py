@@ -109,6 +109,16 @@ class MultimodalVAE(Queries):
         """Whether complete rows have the same terms at every step. (A step can then be recorded and replayed.)"""
         return True
 
+    @property
+    def terms_by_row(self) -> bool:
+        """Whether rows with the same modalities may have different terms, because they are drawn for each row."""
+        return False
+
+    def presence(self, table: Table) -> Bool[Tensor, "rows_or_1 modalities"]:
+        """The modalities that each row has, by which `terms` are planned; a single row if all have the same terms."""
+        present = table.presence(self.names)
+        return present.expand(len(table), -1) if self.terms_by_row else present
+
     # -- Posteriors ----------------------------------------------------------------------------------------
 
     def expert(self, name: str, x: Tensor, context: Tensor | None = None) -> Gaussian:
@@ -190,7 +200,7 @@ class MultimodalVAE(Queries):
     ) -> Objective:
         """`forward` without its checks, for batches of a table that was checked as a whole; training steps call it."""
         if terms is None:
-            terms = self.terms(batch.presence(self.names), generator)
+            terms = self.terms(self.presence(batch), generator)
         if noise is None:
             shape = len(terms.names), len(batch), self.latent_dim
             noise = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)

@@ -1,20 +1,24 @@
 """MoPoE-VAE (Sutter et al. 2021): a mixture, over all subsets, of products of experts."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
+from mvae.models import plan
 from mvae.models.base import MultimodalVAE, Parts
+from mvae.models.objective import Objective
 from mvae.models.terms import Terms, explaining, term_name
 
 __all__ = ["MoPoE"]
 
 MOST_MODALITIES = 8
+DRAWN = "drawn"  # the key of terms that were drawn
 
 
 class MoPoE(MultimodalVAE):
@@ -29,9 +33,9 @@ class MoPoE(MultimodalVAE):
     Args:
         modalities: name → `Modality`.
         latent_dim: the number of latents D.
-        drawn: the number of subsets that a row learns from in a step, drawn each time with equal probabilities. The
-            objective is the same on average (Sutter et al. draw one). None: all subsets, at 2^n − 1 times the cost of
-            one.
+        drawn: the number of subsets from which a row is decoded in a step, drawn each time with equal probabilities;
+            the KL is that of all subsets. The objective is the same on average (Sutter et al. draw one). None: all
+            subsets, at 2^n − 1 times the cost of decoding one.
 
     Raises:
         SettingsError: more than 8 modalities, or drawn is below 1.
@@ -76,7 +80,24 @@ class MoPoE(MultimodalVAE):
         order = 1 + torch.rand(self.drawn, *possible.shape, generator=generator)
         given = self._subsets[(order * possible).argmax(-1)] & present  # terms rows modalities
         names = [term_name(f"drawn {i + 1}", self.names) for i in range(self.drawn)]
-        return explaining(names, given, present, self.dtype)
+        return replace(explaining(names, given, present, self.dtype), keys=(DRAWN,) * self.drawn)
+
+    def objective(
+        self, x: dict[str, Tensor], terms: Terms, noise: Float[Tensor, "terms rows latent"], beta: float | Tensor = 1.0
+    ) -> Objective:
+        """Minus the mean; with drawn subsets, the KL reported for each is the mean of all subsets."""
+        if terms.find(DRAWN) is None:
+            return super().objective(x, terms, noise, beta)
+        experts, here = plan.experts(self, x, replace(terms, given=terms.of)), terms.on_device(noise.device)
+        every = self.mixed(terms.of.any(0)).to(noise.device)  # subsets rows modalities
+        has = every.any(-1).to(noise.dtype)
+        kl = (has * self.combine(experts, every).kl_to_prior()).sum(0) / has.sum(0).clamp(min=1)
+        kl = kl.expand(len(terms.names), -1)
+        z = self.combine(experts, here.given).rsample(noise)
+        log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
+        bound = self.with_likelihoods(-beta * kl, x, log_prob, here)
+        loss = -(here.weight_of_rows * bound).sum() / noise.shape[1]
+        return Objective(loss, log_prob, kl, here, self.names)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """Every subset of a row's modalities."""
@@ -86,3 +107,8 @@ class MoPoE(MultimodalVAE):
     def static_terms(self) -> bool:
         """True unless subsets are drawn."""
         return self.drawn is None
+
+    @property
+    def terms_by_row(self) -> bool:
+        """True if subsets are drawn: each row has its own."""
+        return self.drawn is not None

@@ -213,13 +213,13 @@ class Step:
         if self._terms is not None:
             return self._terms.rows(index) if self._terms.masked else self._terms
         if self.processes.count == 1:
-            return self.model.terms(batch.presence(self.model.names), self.subset_generator)
+            return self.model.terms(self.model.presence(batch), self.subset_generator)
         present = self._present if len(self._present) == 1 else self._present[index.cpu()]
         return self.model.terms(present, self.subset_generator)
 
     @cached_property
     def _present(self) -> Tensor:
-        return self.table.presence(self.model.names)
+        return self.model.presence(self.table)
 
     def _noise(self, terms: Terms, rows: int) -> Tensor:
         shape = len(terms.names), rows, self.model.latent_dim

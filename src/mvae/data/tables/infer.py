@@ -40,7 +40,7 @@ MANY = 50  # cells from which on just two distinct numbers with fractions are tw
 ODD, FREQUENT = 5, 3  # most distinct words among numbers that may mean missing; the second limit if they are frequent
 FULL = 0.9  # the maximum that numbers from 0 to 1 must exceed to be shares
 FEW_COUNTS = 6  # as MOST_LEVELS, for integers that begin with 0, as counts do
-RARE, LEAST_COUNTS = 0.01, 4  # share of the largest of few integers below which, from 4 on, they may be counts
+RARE, LEAST_COUNTS = 0.01, 4  # of few integers: share of the largest (new rows may have a larger one), and number
 MOST_NUMBERED = 50  # most classes that are numbers, if other classes have names
 MOST_CLASSES = 1_000  # distinct texts above which a column is left out unless it is declared categorical
 EXACT = 2**53  # up to here every integer is exactly a float
@@ -286,28 +286,23 @@ def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: s
         if max(abs(low), abs(high)) > EXACT:
             reason = "integers beyond 2⁵³, such as row numbers, which no float holds exactly"
             return replace(blank, reason=f"{reason}; to use them, declare categorical")
-        rare = low == 0 and len(numbers) >= LEAST_COUNTS and often[numbers.argmax()] < RARE * often.sum()
-        counted = rare and _spread_as_counts(numbers, often)  # new rows may have a larger number
-        if len(numbers) <= (FEW_COUNTS if low == 0 else MOST_LEVELS) and not counted:
+        counted = 0 <= low <= 1 and _spread_as_counts(numbers, often)
+        rare = len(numbers) >= LEAST_COUNTS and often[numbers.argmax()] < RARE * often.sum()
+        if len(numbers) <= (FEW_COUNTS if low == 0 else MOST_LEVELS) and not (low == 0 and counted and rare):
             reason = f"{len(numbers)} different integers, {span}; declare categorical if their order means nothing"
             return replace(blank, kind="ordinal", reason=reason)
         if often.max() == 1 and len(numbers) > 50 and (high - low < 2 * len(numbers) or (np.diff(numbers) > 0).all()):
             return replace(blank, reason=f"{span}, each once: it numbers the rows")
+        if counted:
+            return replace(blank, kind="count", reason=f"integers, {span}")
         if 0 <= low <= 1:
-            return _of_counts(blank, numbers, often, span)
+            return replace(blank, kind="real", reason=f"integers, {span}, less spread or skewed than counts are")
     elif low >= 0 and FULL < high <= 1:
         return replace(blank, kind="bounded", low=0.0, high=1.0, reason=f"numbers from 0 to 1{how}")
     what = "integers" if whole else "numbers"
     if low > 0 and _skewness(numbers, often) > max(SKEWED, abs(_skewness(np.log(numbers), often))):
         return replace(blank, kind="positive", reason=f"skewed {what} above 0, {span}")
     return replace(blank, kind="real", reason=f"{what if whole else 'numbers with fractions'}, {span}")
-
-
-def _of_counts(blank: TableColumn, numbers: np.ndarray, often: np.ndarray, span: str) -> TableColumn:
-    """Whole numbers from 0 or 1 on: counts if they are as spread and skewed as counts, otherwise real numbers."""
-    if _spread_as_counts(numbers, often):
-        return replace(blank, kind="count", reason=f"integers, {span}")
-    return replace(blank, kind="real", reason=f"integers, {span}, less spread or skewed than counts are")
 
 
 def _spread_as_counts(numbers: np.ndarray, often: np.ndarray) -> bool:
