@@ -13,7 +13,9 @@ from mvae.evaluation.coupling_warnings import coupling_warning, pairs_never_seen
 from mvae.evaluation.validation import validate
 from mvae.modality.base import Modality
 from mvae.models.mmvm import MMVM
+from mvae.models.mopoe import MoPoE
 from mvae.models.mvae import MVAE
+from mvae.models.mvae_q import MVAEQ
 from mvae.networks.mlp import LabelEncoder, mlp
 from tests.oracle import naive_kl
 
@@ -264,9 +266,11 @@ def test_unpredictable_modalities_give_a_warning_with_numbers() -> None:
         f"log p(a | b) = {log_p:.2f} nats, against {log_p - gain:.2f} for a alone ({gain:+.2f} ± {error:.2f})" in said
     )
     assert said.endswith("Add cross terms: MVAE(..., cross_from=['b', 'a'])")
-    assert str(coupling_warning(values, model.names, crossed=True)).endswith(
-        "Train longer, or on more rows that have both"
-    )
+    assert str(coupling_warning(values, model.names, ["a"])).endswith("Train longer, or on more rows that have both")
+    assert "cross_from" not in str(coupling_warning(values, model.names, None))
+    parts = {name: Modality(mlp(1, 4), mlp(2, 1), likelihoods.Gaussian()) for name in "ab"}
+    cross = [build(parts, 2).cross_from for build in (MVAE, MoPoE, MVAEQ)]
+    assert (bool(cross[0]), *cross[1:]) == (True, None, None)
 
 
 def test_a_label_predicted_at_chance_has_no_gain() -> None:

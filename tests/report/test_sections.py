@@ -113,11 +113,11 @@ def test_a_likelihood_is_trusted_by_its_diagnostics() -> None:
 
 
 def test_advice_names_the_problem() -> None:
-    assert advice({}, ["a", "b"], {}, False) == []
-    dead = advice({"dead/a": 0.0}, ["a", "b"], {"log p(x1)": estimate(0.9, 5)}, False)
+    assert advice({}, ["a", "b"], {}, ()) == []
+    dead = advice({"dead/a": 0.0}, ["a", "b"], {"log p(x1)": estimate(0.9, 5)}, ())
     assert "expert of a is dead" in dead[0]
     assert "log p(x1) is estimated badly" in dead[1]
-    said = advice({}, ["a", "b"], by_modality({"log p(x1|x2)": estimate(0.9, 5)}, ["a", "b"]), False)
+    said = advice({}, ["a", "b"], by_modality({"log p(x1|x2)": estimate(0.9, 5)}, ["a", "b"]), ())
     assert said[0].startswith("log p(a | b) is estimated badly")
     best_early = [{"epoch": i, "beta": 1.0, "validation/objective": 100.0 + abs(i - 10)} for i in range(1, 51)]
     assert "overfits" in course_advice(best_early, 10)[0]

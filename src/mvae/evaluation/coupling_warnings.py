@@ -14,7 +14,9 @@ SMALL = 0.05  # nats; a gain below this must be clearly significant to count
 SHOWN_PAIRS = 3  # the worst ones
 
 
-def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed: bool = False) -> str | None:
+def coupling_warning(
+    values: Mapping[str, float], names: Sequence[str], cross_from: Sequence[str] | None = ()
+) -> str | None:
     """What is wrong with the joint model, in words and numbers, with a remedy; None if no problem is found.
 
     A modality is reported if no other's ``gain`` is more than a standard error above 0 (more than three, if it is below
@@ -23,7 +25,7 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
     Args:
         values: what `validate` measured.
         names: the modalities.
-        crossed: whether it was already trained on cross terms, so that they are not advised.
+        cross_from: the modalities whose posteriors must explain the others; None if the model has no such terms.
     """
     dead = {name: values[f"dead/{name}"] for name in names if f"dead/{name}" in values}
     if dead and len(names) > 1:
@@ -56,7 +58,9 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
             f"log p({target} | {source}) = {log_p:.2f} nats, against {log_p - gain:.2f} for {target} alone "
             f"({gain:+.2f} ± {error:.2f})"
         )
-    if crossed:
+    if cross_from is None:
+        remedy = "Train longer, with a lower β, or train an MVAE, which has cross terms for this"
+    elif cross_from:
         remedy = "Train longer, or on more rows that have both"
     else:
         remedy = f"Add cross terms: MVAE(..., cross_from={list(dict.fromkeys(silent.values()))[:SHOWN_PAIRS]})"

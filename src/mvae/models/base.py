@@ -81,9 +81,9 @@ class MultimodalVAE(Queries):
     joint_posterior = True
 
     @property
-    def cross_from(self) -> tuple[str, ...]:
-        """Modalities whose posterior must also explain everything else in a row (`mvae.models.mvae`)."""
-        return ()
+    def cross_from(self) -> tuple[str, ...] | None:
+        """Modalities whose posterior must also explain everything else in a row; None: not a setting of this model."""
+        return None
 
     #: Whether it learns from complete rows only. (A run with few pairs then gives it only those rows.)
     needs_complete = False

@@ -32,6 +32,11 @@ class MVAEQ(MVAE):
         if len(self.names) < 2:
             raise SettingsError("MVAE-Q divides by N−1 priors and needs at least two modalities")
 
+    @property
+    def cross_from(self) -> None:
+        """Not a setting of this model."""
+        return None
+
     def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:
         """q(z | x_i) / p(z), in natural parameters."""
         n = len(self.names)

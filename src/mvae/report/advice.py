@@ -13,7 +13,10 @@ IMPROVING = 0.002  # a run has not converged if its objective falls by more than
 
 
 def advice(
-    measured: Mapping[str, float], names: Sequence[str], likelihoods: Mapping[str, LogLikelihood], crossed: bool
+    measured: Mapping[str, float],
+    names: Sequence[str],
+    likelihoods: Mapping[str, LogLikelihood],
+    cross_from: Sequence[str] | None,
 ) -> list[str]:
     """Advice on dead experts, uncoupled modalities and unreliable estimates.
 
@@ -21,10 +24,10 @@ def advice(
         measured: the result of `mvae.evaluation.validation.validate`.
         names: the modalities.
         likelihoods: likelihoods by name.
-        crossed: whether the model is already trained with cross terms.
+        cross_from: as for `coupling_warning`.
     """
     found = []
-    if (warning := coupling_warning(measured, names, crossed)) is not None:
+    if (warning := coupling_warning(measured, names, cross_from)) is not None:
         found.append(f"{warning[0].upper()}{warning[1:]}.")
     for name, value in likelihoods.items():
         if float((value.pareto_k > RELIABLE).double().mean()) > 0.5:

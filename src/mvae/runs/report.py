@@ -138,7 +138,7 @@ def _advice(
     run: Run, evaluation: Evaluation | str, measured: Mapping[str, float], rows: list[dict[str, Any]]
 ) -> list[str]:
     likelihoods = {} if isinstance(evaluation, str) else by_modality(evaluation.likelihoods, run.data.test.names)
-    found = advice(measured, run.model.names, likelihoods, bool(run.model.cross_from))
+    found = advice(measured, run.model.names, likelihoods, run.model.cross_from)
     if (never := pairs_never_seen(run.data.train, run.model.names)) is not None:
         found.append(f"{never[0].upper()}{never[1:]}.")
     return found + course_advice(rows, run.progress.get("best_epoch"))

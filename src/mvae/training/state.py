@@ -203,7 +203,7 @@ class RunState:
         if self.history.epochs and self.stage_step >= self.anneal_steps:
             row = self.history.epochs[(self.history.best_epoch or 0) - 1]
             measured = without_prefix("validation", row)
-            self.history.warning = coupling_warning(measured, self.model.names, bool(self.model.cross_from))
+            self.history.warning = coupling_warning(measured, self.model.names, self.model.cross_from)
             if self.history.warning:
                 _log.warning(self.history.warning)
         return self.history
