@@ -137,7 +137,7 @@ def test_coupled_spreads_labels_if_pairs_are_few() -> None:
 def test_models_of_pairs_keep_steps_up_to_paper_epochs() -> None:
     levels = (0.001, 0.1, 0.5, 1.0)
     nn = cells("mnist", "nn", BOTH, levels, "laptop")
-    assert [(c["epochs"], c["anneal_epochs"]) for c in nn] == [(500, 0), (80, 0), (16, 0), (8, 0)]
+    assert [(c["epochs"], c["anneal_epochs"]) for c in nn] == [(500, 0), (80, 0), (24, 0), (24, 0)]
     jmvae = cells("mnist", "jmvae", BOTH, levels, "laptop")
     assert [(c["epochs"], c["anneal_epochs"]) for c in jmvae] == [(500, 200), (80, 32), (16, 6), (8, 3)]
     assert {c["epochs"] for c in cells("mnist", "nn mvae", BOTH, levels, "paper")} == {500}
