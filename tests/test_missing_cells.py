@@ -176,6 +176,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
         model().batch_objective(t, generator=torch.Generator().manual_seed(0)).sums()
     ),
     MultimodalVAE.has_posterior: lambda t, _: model().has_posterior(t, ["label", "number"]),
+    MultimodalVAE.presence: lambda t, _: model().presence(t),
     Inputs.as_table: lambda t, _: model().as_table(t),
     Inputs.require_trained_in: lambda t, _: model().require_trained_in(t),
     Inputs.check: lambda t, _: model().check(t),
