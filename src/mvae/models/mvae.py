@@ -97,7 +97,7 @@ class MVAE(MultimodalVAE):
         self.random_subsets, self.distinct_terms, self.shared_noise = random_subsets, distinct_terms, shared_noise
 
     @property
-    def cross_from(self) -> tuple[str, ...] | None:
+    def cross_from(self) -> tuple[str, ...]:
         """Modalities whose posterior must also explain everything else in a row."""
         return self.recipe.cross_from
 
