@@ -33,7 +33,7 @@ class MVAEQ(MVAE):
             raise SettingsError("MVAE-Q divides by N−1 priors and needs at least two modalities")
 
     @property
-    def cross_from(self) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def cross_from(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Not a setting of this model."""
         return None
 
