@@ -42,6 +42,7 @@ from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.fitting import fit_prior
 from mvae.models.inputs import Inputs
+from mvae.models.mopoe import MoPoE
 from mvae.models.mvae import MVAE
 from mvae.models.queries import Queries, parts_of
 from mvae.networks.mlp import LabelEncoder, mlp
@@ -177,6 +178,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     ),
     MultimodalVAE.has_posterior: lambda t, _: model().has_posterior(t, ["label", "number"]),
     MultimodalVAE.presence: lambda t, _: model().presence(t),
+    MoPoE.presence: lambda t, _: MoPoE(dict(model().modalities.items()), 2, drawn=1).presence(t),
     Inputs.as_table: lambda t, _: model().as_table(t),
     Inputs.require_trained_in: lambda t, _: model().require_trained_in(t),
     Inputs.check: lambda t, _: model().check(t),

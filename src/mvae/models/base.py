@@ -109,15 +109,9 @@ class MultimodalVAE(Queries):
         """Whether complete rows have the same terms at every step. (A step can then be recorded and replayed.)"""
         return True
 
-    @property
-    def terms_by_row(self) -> bool:
-        """Whether rows with the same modalities may have different terms, because they are drawn for each row."""
-        return False
-
     def presence(self, table: Table) -> Bool[Tensor, "rows_or_1 modalities"]:
         """The modalities that each row has, by which `terms` are planned; a single row if all have the same terms."""
-        present = table.presence(self.names)
-        return present.expand(len(table), -1) if self.terms_by_row else present
+        return table.presence(self.names)
 
     # -- Posteriors ----------------------------------------------------------------------------------------
 

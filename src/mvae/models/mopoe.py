@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.arguments import checked_arguments
+from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.models import plan
@@ -108,7 +109,7 @@ class MoPoE(MultimodalVAE):
         """True unless subsets are drawn."""
         return self.drawn is None
 
-    @property
-    def terms_by_row(self) -> bool:
-        """True if subsets are drawn: each row has its own."""
-        return self.drawn is not None
+    def presence(self, table: Table) -> Bool[Tensor, "rows_or_1 modalities"]:
+        """The modalities that each row has: one row for all only if none is drawn, because each row draws its own."""
+        present = super().presence(table)
+        return present if self.drawn is None else present.expand(len(table), -1)

@@ -92,8 +92,8 @@ def defines(dataset: str, model: str) -> bool:
 def augmented(dataset: str, variant: str) -> dict[str, Any]:
     """How a variant of a declaration augments the first modality's input, under the keys of rows.
 
-    >>> augmented("mnist", "few-labels")  # doctest: +ELLIPSIS
-    {'input_noise': 0.3, 'input_shift': 1, 'input_power': 1.0, 'input_affine': {...}}
+    >>> augmented("fashion-mnist", "few-labels")
+    {'input_noise': 0.0, 'input_shift': 1, 'input_power': 0.5, 'input_affine': {}}
     """
     changes = experiment(dataset).variants.get(variant, {})
     return _augmentation(next(iter(changes.get("modalities", {}).values()), {}))
@@ -243,12 +243,12 @@ def cell_of(config: Config) -> Cell:
     if not coupled:
         settings["cross_share"] = DEFAULTS["cross_share"]
     settings["pseudo_labels"] = bool(config.model.options.get("pseudo_labels"))
-    rounds, first = 0, config
-    while first.data.spread:
-        first = read_run(Path(next(iter(first.data.spread.values()))))[0]
+    rounds, source = 0, config
+    while source.data.spread:
+        source = read_run(Path(next(iter(source.data.spread.values()))))[0]
         rounds += 1
     if rounds:
-        settings |= {"spread": first.training.epochs, "spread_rounds": rounds}
+        settings |= {"spread": source.training.epochs, "spread_rounds": rounds}
     weights = {name: modality.weight for name, modality in config.modalities.items()}
     settings["weights"] = {name: w for name, w in weights.items() if w != what.modalities[name].weight}
     first = (config.model.modalities or list(config.modalities))[0]
