@@ -138,6 +138,7 @@ def test_coupling_map_changes_one_setting_at_a_time() -> None:
     for cell in cells:
         changed = [name for name, value in usual.items() if cell.identity()[name] != value]
         assert len(changed) <= (2 if {"weights", "repeat_pairs"} & set(changed) else 1), cell
+        assert not cell.config.modalities["image"].augment, cell
 
 
 def test_coupling_map_is_recorded_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mvae.paper.cell import Cell
+from mvae.paper.cell import DEFAULTS, Cell, augmented
 from mvae.paper.harness import rows_as
 from mvae.paper.item import BUDGETS, Budget, Item, Options, all_datasets
 from mvae.paper.results import RowDict
@@ -45,7 +45,8 @@ def cells_of_map(dataset: str, epochs: int, seeds: int, rows: int | None = None)
         yield cell(seed, "coupled")
         yield from (cell(seed, share=share, pairs=FEW) for share in ANNEALED)
         yield from (cell(seed, model=model, pairs=FEW) for model in REMEDIES)
-        alone: dict[str, Any] = {"input_noise": 0.0, "pseudo_labels": False}  # what oversampling does by itself
+        alone = {name: DEFAULTS[name] for name in ("pseudo_labels", *augmented(dataset, "few-labels"))}
+        # What oversampling does by itself, without augmentation.
         yield from (cell(seed, "coupled", pairs=FEW, repeat_pairs=n, **alone) for n in (1, OVERSAMPLED))
 
 
